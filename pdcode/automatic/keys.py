@@ -32,6 +32,7 @@ from . import rates as auto_rate
 
 TABLES = "scheme", "problem", *FILLED  # tables with keys that may be "auto"
 MAX_SHARDS, MAX_ROWS = 64, 64  # shards that are compared, and rows of each half of a shard
+ELEMENTS = 1 << 22  # of gradients, evenly spaced, by which shards are compared
 SAMPLES = 32  # mini-batches whose gradients' lengths are compared
 LONG_FLOPS = 1e9  # of a gradient, from which on the comparison is shown as progress
 
@@ -217,11 +218,12 @@ def gradient_spread(config: Config, sample: Problem) -> float:
     if shards < 2:
         return 0.0
     theta, halves = sample.initial(config.seed), []
+    stride = -(-sample.size // ELEMENTS)
     for shard in range(shards):
         rows = np.arange(shard * sample.rows // shards, (shard + 1) * sample.rows // shards)
         rows = rows[split.evenly_spaced(len(rows), min(len(rows), 2 * MAX_ROWS))]
         pair = rows[: len(rows) // 2 * 2].reshape(-1, 2).T  # alternating rows, for order within a shard
-        halves.append([sample.gradient(theta, half).astype(np.float64) for half in pair])
+        halves.append([sample.gradient(theta, half)[::stride].astype(np.float64) for half in pair])
     size = len(pair[0])
     first, second = (np.stack(half) for half in zip(*halves, strict=True))
     inner = first @ second.T

@@ -89,6 +89,7 @@ class Trial:
         if update.asynchronous and table.linear:
             payloads = config.workers.count
         rows = min(config.problem.batch * payloads or sample.rows, sample.rows)
+        rows = sample.model.rows_at_once(rows, config.problem.batch, sample.dataset.train)
         random = np.random.default_rng(config.seed)
         self._rows = [
             np.sort(random.choice(sample.rows, rows, replace=False)).astype(np.int64) for _ in range(UPDATES)

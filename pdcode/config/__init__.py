@@ -18,7 +18,7 @@ __getattr__, __all__ = exports(
     __name__,
     {
         "fields": "MAX_VALUE RATE SIZE TIME Bandwidth Bytes Candidates Count Delay Duration Factor Fraction "
-        "NonNegative Positive Rate Real Seconds Table Tables",
+        "Flops NonNegative Positive Rate Real Seconds Table Tables",
         "interfaces": "CodeTable DecoderTable DesignedTable DownlinkTable FaultEvent MemoryTable "
         "OptimizerTable Proximal ReduceTable ShuffleTable StragglersTable UpdateTable",
         "problems": "BUNDLED NetworkTable ProblemTable",

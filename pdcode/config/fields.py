@@ -1,5 +1,6 @@
 """Types of keys, with their bounds, and the base class of tables."""
 
+import sys
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -11,6 +12,7 @@ Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
 MAX_VALUE = 1e9  # excludes infinity, and times that overflow int64 ns
 Real = Annotated[float, Meta(gt=0, le=MAX_VALUE)]
 Rate = Real | Literal["auto"]
+Flops = Annotated[float, Meta(gt=0, le=sys.float_info.max)]
 NonNegative = Annotated[float, Meta(ge=0, le=MAX_VALUE)]
 TIME, RATE, SIZE = (Meta(extra={"quantity": each}) for each in ("time", "rate", "size"))
 """Marks of keys whose value may be text with a unit, see `util.units`; numbers are in s, bytes/s, bytes."""

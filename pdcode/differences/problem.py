@@ -9,7 +9,7 @@ import msgspec
 import numpy as np
 from msgspec import Meta
 
-from ..config import Bytes, Duration, Positive, Real, kinds
+from ..config import Bytes, Duration, Flops, Positive, kinds
 from ..config.requirements import KeyNeeds, one_of
 from ..problems.dataset import Rows, RowSet
 from ..problems.files import read_matrix
@@ -246,7 +246,7 @@ class SimulationProblem(ModelTable, tag="simulation"):
     #: auto: from noise and curvature, measured at the start by 8 evaluations or more
     relative_step: ONE | Literal["auto"] | None = None
     #: operations of an evaluation, for the virtual clock
-    flops: Real = 1e6
+    flops: Flops = 1e6
     data: Literal[""] = ""  #: nothing: there are no rows
     batch: Annotated[int, Meta(ge=0, le=0)] = 0  #: 0: there are no rows
     dtype: Literal["float64"] = "float64"  #: type of the parameters

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..config import Real, kinds
+from ..config import Flops, kinds
 from ..util.errors import InputError
 from . import split
 from .dataset import Rows, RowSet
@@ -43,6 +43,7 @@ class FunctionModel(Model):
             table.flops,
             bool(table.near_zero),
         )
+        self._batch = table.batch
         self._keyed = "key" in inspect.signature(function).parameters
         self._name = table.function
 
@@ -87,10 +88,15 @@ class FunctionModel(Model):
         def score(*rows: Any) -> float:
             return float(self._score(self.unflatten(theta), *rows))
 
-        return Measurement(mean(loss, train), mean(score, scored(train, test)) if self._score else nan)
+        size = self.rows_at_once(CHUNK, self._batch, train)
+        accuracy = mean(score, scored(train, test), size) if self._score else nan
+        return Measurement(mean(loss, train, size), accuracy)
 
     def flops(self, rows: int, like: Rows) -> float:
         return rows * (FLOPS * self.size if self._row_flops is None else self._row_flops)
+
+    def row_bytes(self, like: Rows) -> float:
+        return float(self.size * self._dtype.itemsize)  # a guess: as many intermediate results as parameters
 
     def unflatten(self, theta: Array) -> Any:
         """Return θ in the form of the user's, as views that cannot be written."""
@@ -176,7 +182,7 @@ def chunks(rows: Rows, size: int) -> Iterator[Rows]:
         yield tuple(each[start : start + size] for each in rows)
 
 
-def mean(function: Any, rows: Rows, size: int = CHUNK) -> float:
+def mean(function: Any, rows: Rows, size: int) -> float:
     """Return the mean over rows of a function's values for chunks of them."""
     parts = [*chunks(rows, size)]
     return float(np.average([function(*part) for part in parts], weights=[len(part[0]) for part in parts]))
@@ -194,7 +200,7 @@ class UserTable(ModelTable):
     #: FILE.py:NAME of ``score(theta, *rows)``, with kind "torch" ``score(module, *rows)``, 1 at best
     score: str | None = None
     #: operations of a row's gradient, for the virtual clock; none: counted by PyTorch, or 6 per parameter
-    flops: Real | None = None
+    flops: Flops | None = None
     #: whether the least loss is near 0, as whitened gradients need; none: no, and with kind "torch" yes,
     #: unless the loss is a regression's
     near_zero: bool | None = None

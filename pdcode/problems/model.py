@@ -20,6 +20,10 @@ Key = tuple[int, int, int, int]
 """Key of a gradient's random numbers: seed, worker, task, and step within the task."""
 
 
+PASS_BYTES = 1 << 28
+"""Bytes of a pass from which on no more rows are computed at once than a mini-batch has."""
+
+
 class Measurement(NamedTuple):
     """Loss and accuracy of a θ at rank 0; NaN where a model does not compute one."""
 
@@ -97,6 +101,15 @@ class Model(ABC):
     @abstractmethod
     def flops(self, rows: int, like: Rows) -> float:
         """Return the floating-point operations of the gradient of so many rows that are like `like`."""
+
+    def row_bytes(self, like: Rows) -> float:
+        """Return the bytes that a gradient's pass needs for each row; 0: not known."""
+        return 0.0
+
+    def rows_at_once(self, usual: int, batch: int, like: Rows) -> int:
+        """Return the rows that are computed at once, where results need no certain number."""
+        fits = not 0 < batch < usual or usual * self.row_bytes(like) <= PASS_BYTES
+        return usual if fits else batch
 
     def examine(self, theta: Array, rows: Rows) -> list[str]:
         """Examine a user's objects by a few rows, before a run; return lines for the user."""

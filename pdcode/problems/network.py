@@ -9,6 +9,7 @@ import numpy as np
 
 from ..kernels import blas
 from ..transport.units import Blocks
+from .dataset import Rows
 from .losses import Loss
 from .matrix import Array
 from .model import Model
@@ -57,6 +58,11 @@ class Network(Model):
     def score(self) -> str:  # type: ignore[override]
         """Name of the accuracy."""
         return self.loss.score
+
+    def row_bytes(self, like: Rows) -> float:
+        """Return the bytes of a row's scores, errors, and activations of hidden layers."""
+        widths = (2 * each.outputs + (each.inputs + 1 if each.layer else 0) for each in self.layers)
+        return float(sum(widths) * self.samples * self.dtype.itemsize)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:

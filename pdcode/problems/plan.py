@@ -12,6 +12,7 @@ from ..transport.units import Blocks, payload_layout, task_rows
 from .dataset import Rows
 from .factors import DenseFactors, FactoredGradient, Factors, Products, chosen
 from .forward import Forward
+from .function import mean as mean_of_parts
 from .layers import CentredLayer, DenseLayer, InputMean, SparseLayer
 from .matrix import Array, Matrix
 from .model import Key, Model
@@ -179,11 +180,8 @@ class ModelPlan(GradientPlan):
                 self._centring += [mean.centre(*parts), mean.carry(*parts)]
         if self._whitening.kind != "none":
             self._centring = []  # whitening centres them
-            self._zero_loss, out = 0.0, self.full_gradient
-            if model.near_zero:
-                some = tuple(each[:ZERO_ROWS] for each in rows)
-                start = np.ascontiguousarray(model.initial(0), dtype)
-                self._zero_loss = float(model.gradient(start, some, out, None, model.state()))
+            self._zero_loss = self._loss_at_start(model, rows, batch) if model.near_zero else 0.0
+            out = self.full_gradient
             self._whitened = [
                 WhitenedGradient(
                     each, each.matrix(out), self._whitening, self.weight, self._means.get(each.name)
@@ -200,6 +198,16 @@ class ModelPlan(GradientPlan):
         ]
         self._factors = dict[int, list[Factors]]()  # of the last batch, by layer, in place of gradients
         self._by_samples = dict[int, FactoredGradient]()
+
+    def _loss_at_start(self, model: Model, rows: Rows, batch: int) -> float:
+        """Return the loss of the first rows at the first θ."""
+        start, some = np.ascontiguousarray(model.initial(0), self.dtype), tuple(x[:ZERO_ROWS] for x in rows)
+
+        def loss(*part: Any) -> float:
+            return float(model.gradient(start, part, self.full_gradient, None, model.state()))
+
+        size = model.rows_at_once(ZERO_ROWS, batch, rows)
+        return loss(*some) if size == ZERO_ROWS else mean_of_parts(loss, some, size)
 
     def gradient(self, theta: Array, indices: Array | None, key: Key | None = None) -> float:
         return self._compute(theta, indices, key, coded=False)

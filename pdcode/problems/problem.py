@@ -207,9 +207,24 @@ class Problem:
         InputError
             If θ has another length, or an index is out of range.
         """
+        count = self.rows if indices is None else np.size(indices)
+        size = self.model.rows_at_once(count, self.table.batch, self.dataset.train)
+        if size < count:
+            chosen = np.arange(count) if indices is None else np.asarray(indices)
+            return self._by_parts(self._theta(theta), chosen, size)[1]
         plan, rows = self._plan(indices, [1] * len(self.layers))
         plan.gradient(self._theta(theta), rows)
         return plan.full_gradient.copy()
+
+    def _by_parts(self, theta: Array, rows: Array, size: int) -> tuple[float, Array]:
+        """Return loss and gradient of rows, of at most `size` of them at a time."""
+        loss, total = 0.0, np.zeros(self.size, self.dtype)
+        for start in range(0, len(rows), size):
+            plan, part = self._plan(rows[start : start + size], [1] * len(self.layers))
+            share = min(size, len(rows) - start) / len(rows)
+            loss += share * plan.gradient(theta, part)
+            total += self.dtype.type(share) * plan.full_gradient
+        return loss, total
 
     def coded_derivative(
         self, theta: npt.ArrayLike, indices: npt.ArrayLike | None, codewords: Sequence[npt.ArrayLike | None]
@@ -369,8 +384,12 @@ class NetworkProblem(Problem):
     def measure(self, theta: Array) -> Measurement:
         if not self.scored:
             return Measurement(self.loss(theta))
-        loss = self._whole.gradient(theta, None)
-        norm = self.model.in_units(float(np.linalg.norm(self._whole.full_gradient)))
+        size = self.model.rows_at_once(self.rows, self.table.batch, self.dataset.train)
+        if size < self.rows:
+            loss, gradient = self._by_parts(theta, np.arange(self.rows), size)
+        else:
+            loss, gradient = self._whole.gradient(theta, None), self._whole.full_gradient
+        norm = self.model.in_units(float(np.linalg.norm(gradient)))
         return Measurement(loss, self.accuracy(theta), norm)
 
     def loss(self, theta: npt.ArrayLike) -> float:
@@ -395,9 +414,8 @@ class NetworkProblem(Problem):
         return NetworkPlan(self.model, self.dataset.x, self.dataset.y, batch, options, self.state)
 
     def ensure_fits(self, key: str, rows: int) -> None:
-        widths = sum(2 * layer.outputs + (layer.inputs + 1 if layer.layer else 0) for layer in self.layers)
-        what = f"the gradient of {rows:,} rows at once"
-        ensure_fits(key, what, (4 * self.size + rows * widths) * self.dtype.itemsize)
+        what, width = f"the gradient of {rows:,} rows at once", self.model.row_bytes(self.dataset.train)
+        ensure_fits(key, what, 4 * self.size * self.dtype.itemsize + int(rows * width))
 
     def remarks(self, rows: int) -> list[str]:
         data, task = self.dataset, f"classification, {self.classes} classes"
@@ -471,12 +489,14 @@ class NetworkProblem(Problem):
     @cached_property
     def _training(self) -> Evaluation:
         data = self.dataset.sample(self.table.evaluate)
-        return Evaluation(self.model, data.x, data.y)
+        return Evaluation(self.model, data.x, data.y, self.table.batch)
 
     @cached_property
     def _testing(self) -> Evaluation:
         data = self.dataset.sample(self.table.evaluate)
-        return Evaluation(self.model, data.test_x, data.test_y) if len(data.test_x) else self._training
+        if not len(data.test_x):
+            return self._training
+        return Evaluation(self.model, data.test_x, data.test_y, self.table.batch)
 
 
 def of_network(problem: Problem, owner: str) -> NetworkProblem:

@@ -367,8 +367,11 @@ def check_sizes(config: Config, problem: Problem, source: DataSource, total_rows
     scheme.placement.inspect_data(source)
     state = scheme.state(problem.undrawn)
     ensure_messages_fit(problem, state.layouts)
-    problem.ensure_fits("problem.evaluate", problem.rows)
-    if isinstance(problem, NetworkProblem):  # other models count their operations in a pass
+    if not isinstance(problem, NetworkProblem):
+        problem.ensure_fits("problem.evaluate", problem.rows)
+    else:  # other models count bytes and operations in a pass
+        rows = problem.model.rows_at_once(problem.rows, config.problem.batch, problem.dataset.train)
+        problem.ensure_fits("problem.evaluate", rows)
         components = Components(None, source.rows, total_rows, problem, scheme, state, config)
         problem.ensure_fits("problem.batch", components.task_rows)
 

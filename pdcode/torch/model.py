@@ -15,6 +15,7 @@ import safetensors
 import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
+from torch.autograd.graph import saved_tensors_hooks
 
 from ..config import kinds
 from ..kernels import philox
@@ -59,7 +60,7 @@ class TorchModel(Model):
     checked = False  # PyTorch derives the gradient from the loss
 
     def __init__(self, make: Any, options: dict[str, Any], loss: Any, score: Any, table: Any) -> None:
-        self._make, self._options, self._init = make, options, table.init
+        self._make, self._options, self._init, self._batch = make, options, table.init, table.batch
         self.loss, self._score, self._row_flops = loss, score, table.flops
         if score is not None and table.score is None:
             self.score = "accuracy"
@@ -83,6 +84,7 @@ class TorchModel(Model):
             for n, p in self._parameters.items()
             if p.dim() > 2 and units[n].axis == "input"
         }
+        self._row_bytes = dict[Any, float]()  # by rows' shapes, as those below
         self._products, self._reasons = dict[Any, dict[str, Products]](), dict[Any, str]()  # by rows' shapes
         large = (n for n, p in self._parameters.items() if p.dim() == 2 and p.numel() >= LARGE)
         self._large = [name for name in large if name in self._biases]
@@ -226,6 +228,7 @@ class TorchModel(Model):
         return examination.why_impure(self, theta, rows)
 
     def evaluate(self, theta: Array, train: Rows, test: Rows) -> Measurement:
+        size = self.rows_at_once(CHUNK, self._batch, train)  # first, as it may bind another θ
         with self._evaluating(theta, train):
 
             def loss(*rows: Any) -> float:
@@ -234,8 +237,8 @@ class TorchModel(Model):
             def score(*rows: Any) -> float:
                 return float(self._score(self.module, *map(torch.as_tensor, rows)))
 
-            accuracy = mean(score, scored(train, test), CHUNK) if self._score else nan
-            return Measurement(mean(loss, train, CHUNK), accuracy)
+            accuracy = mean(score, scored(train, test), size) if self._score else nan
+            return Measurement(mean(loss, train, size), accuracy)
 
     def losses(self, theta: Array, rows: Rows, parts: Sequence[Rows]) -> list[float]:
         """Return the losses of parts of rows, with the statistics of all."""
@@ -246,6 +249,24 @@ class TorchModel(Model):
         if self._row_flops is None:
             self._row_flops = self._counted(like) or FLOPS * self.size
         return rows * self._row_flops
+
+    def row_bytes(self, like: Rows) -> float:
+        """Count the bytes that a forward pass of rows keeps for the backward pass."""
+        shape = row_shapes(like)
+        if shape not in self._row_bytes:
+            self.bind(self._last_start())
+            own = {each.untyped_storage().data_ptr() for each in self.module.parameters()}
+            kept = dict[int, int]()
+
+            def keep(each: Tensor) -> Tensor:
+                storage = each.untyped_storage()
+                if storage.data_ptr() not in own:
+                    kept[storage.data_ptr()] = storage.nbytes()
+                return each
+
+            with saved_tensors_hooks(keep, keep), self.forward(self._last_start(), twice(like)):
+                self._row_bytes[shape] = sum(kept.values()) / 2
+        return self._row_bytes[shape]
 
     def weights(self, theta: Array, train: Rows) -> dict[str, Array]:
         """Return a copy of the module's ``state_dict`` at θ, with statistics and buffers of training rows."""
@@ -392,6 +413,7 @@ class TorchModel(Model):
     @contextmanager
     def _evaluating(self, theta: Array, train: Rows) -> Iterator[None]:
         """Put the module into evaluation mode at θ, with buffers computed from training rows."""
+        size = self.rows_at_once(CHUNK, self._batch, train) if self._refreshed else 0
         self.bind(theta)
         torch.default_generator.manual_seed(random_seed(None))
         momenta = [each.momentum for each in self._norms]
@@ -403,9 +425,9 @@ class TorchModel(Model):
                     each.momentum = None  # an average over all rows
                 for owner in self._refreshed.values():
                     owner.training = True
-                parts = chunks(tuple(each[:STATISTICS] for each in train), CHUNK) if self._refreshed else ()
+                parts = chunks(tuple(each[:STATISTICS] for each in train), size) if self._refreshed else ()
                 for number, part in enumerate(parts):
-                    if not number or len(part[0]) == CHUNK:
+                    if not number or len(part[0]) == size:
                         self.loss(self.module, *map(torch.as_tensor, part))
                 self.module.eval()
                 yield
@@ -419,10 +441,14 @@ class TorchModel(Model):
         from .counting import Counter
 
         theta = self._last_start()
-        rows = tuple(np.repeat(each[:1], 2, axis=0) for each in like)  # one row has no variance
         with Counter() as counter:
-            self.gradient(theta, rows, np.empty_like(theta), None, self.state())
+            self.gradient(theta, twice(like), np.empty_like(theta), None, self.state())
         return counter.flops / 2
+
+
+def twice(rows: Rows) -> Rows:
+    """Return the first row twice, as one row has no variance."""
+    return tuple(np.repeat(each[:1], 2, axis=0) for each in rows)
 
 
 def row_shapes(rows: Rows) -> tuple[Any, ...]:

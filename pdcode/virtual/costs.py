@@ -36,7 +36,7 @@ def times_ns(machine: MachineTable, flops: float | np.ndarray) -> np.ndarray:
 
     They are at least 1 ns, which keeps the clock advancing, and at most 1e9 s, like delays.
     """
-    seconds = np.minimum(machine.task_s + np.atleast_1d(flops) / machine.flops_per_s, MAX_VALUE)
+    seconds = np.minimum(machine.task_s + np.atleast_1d(flops).astype(float) / machine.flops_per_s, MAX_VALUE)
     return np.maximum(1, np.rint(1e9 * seconds)).astype(np.int64)
 
 

@@ -100,7 +100,7 @@ def test_gradient_equals_central_differences_of_the_loss(case):
     step, theta = 1e-6, theta.astype(np.float64)
     if problem.table.activation == "relu":  # has no derivative at 0
         double.loss(theta)
-        assume(all(np.abs(scores).min() > 1e-4 for scores in double._training._forward.scores[:-1]))
+        assume(all(np.abs(scores).min() > 1e-4 for scores in double._training._parts[0][0].scores[:-1]))
     differences = np.empty(problem.size)
     for i in range(problem.size):
         moved = theta.copy()

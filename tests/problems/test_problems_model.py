@@ -103,7 +103,7 @@ def test_evaluation_uses_no_more_rows_than_asked_for():
     few = problems.create({"evaluate": 50, "kind": "softmax", "dtype": "float64"})
     theta = few.initial(0)
     few.loss(theta), few.accuracy(theta)
-    assert few._training._forward.count == few._testing._forward.count == 50
+    assert few._training._parts[0][0].count == few._testing._parts[0][0].count == 50
     full = problems.create({"kind": "softmax", "dtype": "float64"})
     assert few.loss(theta) == pytest.approx(full.loss(theta), rel=0.2)
     rows = np.arange(50) * few.rows // 50
