@@ -16,6 +16,7 @@ from ..session.checkpoint import changed_files, ensure_same_data, other_arithmet
 from ..session.monitor import LINE_NS, Print
 from ..session.run import TrainingRun, config_attributes, counters
 from ..session.setup import Components, prepare, worker_builder
+from ..trace.header import code_arrays
 from ..trace.reader import TraceReader
 from ..trace.schema import ARITHMETIC, COSTS, DRAINED, REFUSED
 from ..training.coordinator import Coordinator
@@ -108,8 +109,9 @@ class Replayer:
         self._compare_attributes(part, components)  # before the workers are built
         if not part.changes:
             codes = {f"{blocks}/matrix": matrix for blocks, matrix in trace.code.items()}
-            designs = components.state.designs.items()
-            compare("code", codes, {f"{blocks}/matrix": code.matrix for blocks, code in designs})
+            found = {k: code_arrays(code) for k, code in components.state.designs.items()}
+            dense = {f"{k}/matrix": arrays["matrix"] for k, arrays in found.items() if "matrix" in arrays}
+            compare("code", codes, dense)
         self._simulation = None
         if self.timed:
             if before is None or earlier is None:

@@ -25,6 +25,7 @@ from .schema import ARITHMETIC, COSTS, DATA, DIMENSIONS, SCHEMA, SCHEMA_VERSION,
 if TYPE_CHECKING:
     import h5py
 
+MATRIX_BYTES = 1 << 24  # of a code's matrix; of larger ones a trace has supports and values alone
 COMPRESS = 1 << 20  # bytes from which a code's matrix, mostly zeros, is compressed
 INSTRUCTIONS = "OPENBLAS_CORETYPE", "MKL_CBWR", "ATEN_CPU_CAPABILITY", "ONEDNN_MAX_CPU_ISA"
 ENVIRONMENT = (*threads.VARIABLES, "SLURM_JOB_ID", "SLURM_JOB_NODELIST")
@@ -37,6 +38,8 @@ class CodeLike(Protocol):
 
     @property
     def matrix(self) -> np.ndarray: ...
+    @property
+    def blocks(self) -> int: ...
     @property
     def indices(self) -> np.ndarray: ...
     @property
@@ -167,23 +170,31 @@ def _environment() -> dict[str, str]:
     return {**versions, **others, **variables, **arithmetic()}
 
 
+def code_arrays(code: CodeLike) -> dict[str, np.ndarray]:
+    """Return the arrays of a code that a trace has."""
+    found = {"supports": code.indices, "values": code.values}
+    dense = 8 * len(code.indices) * code.blocks <= MATRIX_BYTES
+    return {"matrix": np.asarray(code.matrix), **found} if dense else found
+
+
 def _write_code(file: h5py.File, code: CodeLike, rotate: bool) -> None:
-    matrix = np.asarray(code.matrix)
-    name = str(matrix.shape[1])
+    name, shape = str(code.blocks), (len(code.indices), code.blocks)
     codes = file["code"]
     if name in codes:  # layers with the same number of blocks share a code
         return
     group = codes.create_group(name)
-    packing: dict[str, Any] = {"compression": "gzip", "shuffle": True} if matrix.nbytes >= COMPRESS else {}
-    row, block = (dimensions.make(group, *pair) for pair in zip(("row", "block"), matrix.shape, strict=True))
+    size = 8 * shape[0] * shape[1]
+    packing: dict[str, Any] = {"compression": "gzip", "shuffle": True} if size >= COMPRESS else {}
+    row, block = (dimensions.make(group, *pair) for pair in zip(("row", "block"), shape, strict=True))
     entry = dimensions.make(group, "entry", code.indices.shape[1])
-    padding = "blocks of each codeword; short codewords are padded with index 0"
-    for name, array, axes, description in (
-        ("matrix", matrix, (row, block), "row: codeword of unit norm, column: block of the gradient"),
-        ("supports", code.indices, (row, entry), padding),
-        ("values", code.values, (row, entry), "their coefficients; padding is 0"),
-    ):
-        dataset = group.create_dataset(name, data=array, **packing)
+    described = {
+        "matrix": ((row, block), "row: codeword of unit norm, column: block of the gradient"),
+        "supports": ((row, entry), "blocks of each codeword; short codewords are padded with index 0"),
+        "values": ((row, entry), "their coefficients; padding is 0"),
+    }
+    for array_name, array in code_arrays(code).items():
+        axes, description = described[array_name]
+        dataset = group.create_dataset(array_name, data=array, **packing)
         dimensions.attach(dataset, *axes)
         describe_column(dataset, Column("", "1", description))
     scalars = {name: getattr(code, name) for name in ("family", "weight", "coherence", "seed")}

@@ -343,6 +343,7 @@ class TraceReader:
             read = {
                 k: contents.array(contents.dataset(group, "matrix", f"{where}: code/{k}"), where)
                 for k, group in code_groups(file, where)
+                if "matrix" in contents.names(group, where)
             }
         for k, matrix in read.items():
             if matrix.ndim != 2 or matrix.shape[1] != k or matrix.dtype.kind != "f":

@@ -87,7 +87,7 @@ class TraceWriter(Recorder):
         self._guard = disk.SpaceGuard(self.path, file)
         self._identity = os.fstat(file.id.get_vfd_handle())
         codes = list(codes)
-        arrays = [array for code in codes for array in (code.matrix, code.indices, code.values)]
+        arrays = [array for code in codes for array in header.code_arrays(code).values()]
         arrays += [value for value in metadata.get("data", {}).values() if isinstance(value, np.ndarray)]
         with self._deleted_on_failure(new):
             with self._guard.writing(bytes_needed(arrays, len(workers))):

@@ -56,7 +56,14 @@ def code(k: int = 16, n: int = 32, seed: int = 5) -> SimpleNamespace:
     matrix = np.zeros((n, k))
     np.add.at(matrix, (np.arange(n)[:, None], indices), values)
     return SimpleNamespace(
-        matrix=matrix, indices=indices, values=values, family="net", weight=2, coherence=0.5, seed=seed
+        matrix=matrix,
+        blocks=k,
+        indices=indices,
+        values=values,
+        family="net",
+        weight=2,
+        coherence=0.5,
+        seed=seed,
     )
 
 

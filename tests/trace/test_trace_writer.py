@@ -13,6 +13,8 @@ import pytest
 import traces
 from paths import ROOT, SUPPORT
 
+import pdcode
+from pdcode.__main__ import main
 from pdcode.config import Config
 from pdcode.trace.reader import TraceReader
 from pdcode.trace.rows import CAPACITY
@@ -250,3 +252,15 @@ def test_a_file_that_cannot_be_moved_away_is_bad_input(tmp_path: Path) -> None:
         InputError, match=r"a\.h5', as its trace becomes '.*a\.previous\.h5': the existing file"
     ):
         traces.writer(tmp_path / "a.h5")
+
+
+def test_a_large_code_is_recorded_without_its_matrix(tmp_path: Path) -> None:
+    """Of 50,257 blocks that would be 20 GB."""
+    path = tmp_path / "t.h5"
+    job = {"problem": {"kind": "mlp", "data": "digits", "hidden": [1500]}, "stop": {"updates": 2}}
+    trace = pdcode.simulate(
+        {**job, "scheme": {"name": "lwpd", "preset": "default"}}, workers=2, output=path, progress=False
+    )
+    assert 1500 not in trace.code
+    assert pdcode.codes.Code.load_all(path)["/code/1500"].blocks == 1500
+    assert main(["replay", str(path)]) == 0
