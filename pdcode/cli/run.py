@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..launch import launcher, supervised
 from ..util import progress
-from ..util.errors import RESUMABLE, InputError, prefix_errors
+from ..util.errors import InputError, prefix_errors
 from ..util.formats import counted
 from ..util.output import print_error
 from . import arguments
@@ -135,7 +135,7 @@ def supervise(config: Config, options: argparse.Namespace, folder: str) -> int:
             return code
         restart = restarts.after(supervisor.died, supervisor.died_ns)
         if restart is None:
-            return RESUMABLE if restarts.possible else code
+            return 1  # a batch system shall not start again what dies again
         print_error(restart.text)
         command, environment = launcher.command(others, [*options.argv, "--resume"])
         shared[KEY] = restart.encoded

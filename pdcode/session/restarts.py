@@ -38,7 +38,7 @@ class Restarts:
         self._config = config
         self._from, self._left = self._newest()[0], TRIES if resumed else 0  # run and time of a checkpoint
         self._began_s = time.monotonic()  # the last start
-        self.possible = resumed  # whether the job can be resumed
+        self._possible = resumed  # whether the job can be resumed
 
     def _newest(self) -> tuple[tuple[str, int] | None, str]:
         """Return run and time of the newest checkpoint, None without one, and what is wrong with it."""
@@ -56,12 +56,12 @@ class Restarts:
                 print_error(problem)
             return None
         if newest != self._from:
-            if not self.possible or time.monotonic() - self._began_s > SHORT_S:
+            if not self._possible or time.monotonic() - self._began_s > SHORT_S:
                 self._left = TRIES
-            self._from, self.possible = newest, True
+            self._from, self._possible = newest, True
         if not self._left:
-            if self.possible:
-                print_error(f"{TRIES} restarts in a row came no further; the job ends")
+            if self._possible:
+                print_error(f"{TRIES} restarts in a row came no further; --resume would try again")
             return None
         self._left, self._began_s = self._left - 1, time.monotonic()
         trace, from_ns = TraceReader(self._config.trace.path), newest[1]
