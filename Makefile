@@ -5,7 +5,7 @@ PYTHONS ?= python3 python3.13 python3.12 python3.11
 
 python := .venv/bin/python
 pip := $(python) -m pip --quiet --disable-pip-version-check --no-input
-sources := setup.py pyproject.toml pdcode/trace/schema.py $(wildcard csrc/* pdcode/kernels/*.pyx pdcode/kernels/*.pxd)
+sources := setup.py pyproject.toml pdcode/trace/schema.py $(wildcard csrc/* csrc/*/* pdcode/kernels/*.pyx pdcode/kernels/*.pxd)
 
 pytest = $(python) -m pytest --numprocesses auto
 tested := .venv/built .venv/packings .venv/extra-test .venv/extra-mnist5k

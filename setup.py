@@ -27,6 +27,8 @@ SHARED = "pdcode/kernels/_cyutility"  # generated: what each module would else h
 KERNELS = [path.removesuffix(".pyx") for path in sorted(glob("pdcode/kernels/*.pyx"))]
 MODULES = {path: Extension(path.replace("/", "."), [f"build/cython/{path}.pyx"]) for path in KERNELS}
 MODULES[SHARED] = Extension(SHARED.replace("/", "."), [f"build/cython/{SHARED}.c"])
+# No modules of Python, but named like some: libraries that are preloaded into programs.
+PRELOADED = {path: Extension(f"pdcode.launch.{Path(path).stem}", []) for path in glob("csrc/launch/*.c")}
 
 
 class Build(build_ext.build_ext):
@@ -47,7 +49,7 @@ class Build(build_ext.build_ext):
                 target.parent.mkdir(parents=True, exist_ok=True)
                 target.write_text(expanded, "utf-8")
         translate(threads)
-        sources = [*sorted(glob("csrc/*.c")), *(f"build/cython/{path}.c" for path in MODULES)]
+        sources = [*sorted(glob("csrc/*.c")), *PRELOADED, *(f"build/cython/{path}.c" for path in MODULES)]
         self.outdated, self.numbers, self.one = list(filter(self.is_outdated, sources)), count(1), Lock()
         with ThreadPoolExecutor(threads) as pool:
             kernels = list(pool.map(self.compile, sorted(glob("csrc/*.c"))))
@@ -59,7 +61,9 @@ class Build(build_ext.build_ext):
             for extension, module in zip(MODULES.values(), modules, strict=True):
                 extension.sources = []
                 extension.extra_objects = extension.depends = [module, library]
-            list(pool.map(self.build_extension, MODULES.values()))
+            for path, extension in PRELOADED.items():
+                extension.extra_objects = extension.depends = [self.compile(path)]
+            list(pool.map(self.build_extension, [*MODULES.values(), *PRELOADED.values()]))
         if self.outdated and sys.stdout.isatty():
             print()
 
@@ -123,7 +127,7 @@ def show(text: str) -> None:
 
 
 setup(
-    ext_modules=list(MODULES.values()),
+    ext_modules=[*MODULES.values(), *PRELOADED.values()],
     cmdclass={"build_ext": Build},
     # An editable install puts this folder on sys.path. A finder behind it would come too late where the
     # current folder holds a clone of this repository, as Python takes that for a namespace package.

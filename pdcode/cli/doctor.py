@@ -172,6 +172,7 @@ def mpi() -> Iterator[Finding]:
         yield Finding("launcher", f"{start[0]}: {found}", "" if str(beside) == start[0] else advice, False)
         return
     yield Finding("launcher", f"{start[0]} matches: 2 ranks met in {took}")
+    yield listening(sorted({each for facts in ranks for each in facts["open"]}))
     yield Finding("PMIx", "between mpirun and ranks" if ranks[0]["pmix"] else "not used by mpirun")
     if named == "srun":
         yield Finding("ULFM", "not with srun, which ends the job when a rank dies")
@@ -181,6 +182,14 @@ def mpi() -> Iterator[Finding]:
         yield Finding("ULFM", f"`--with-ft ulfm` is {'accepted' if accepted else 'not accepted'}")
     else:
         yield Finding("ULFM", "not looked for: only Open MPI's is known")
+
+
+def listening(addresses: Sequence[str]) -> Finding:
+    """Describe where other machines can reach the processes of a job of two ranks here."""
+    if not addresses:
+        return Finding("network", "no other machine can connect to a job here")
+    advice = "whoever can connect can stop a job: PDCODE_INTERFACE, see docs/network.md"
+    return Finding("network", f"a job here listens on {', '.join(addresses)}", advice)
 
 
 def probe(

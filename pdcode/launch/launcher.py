@@ -10,6 +10,7 @@ from pathlib import Path
 from ..util import threads
 from ..util.errors import InputError, short_repr
 from ..util.packages import pip_install
+from . import network
 
 _RANKS = (  # (rank, size) variables of launchers, most reliable first
     ("OMPI_COMM_WORLD_RANK", "OMPI_COMM_WORLD_SIZE"),
@@ -64,9 +65,11 @@ def find_mpirun() -> str:
     return path
 
 
-def on_one_machine(environment: Mapping[str, str]) -> bool:
-    """Return whether all ranks of this job are on this machine, as far as the launcher says."""
-    return all(environment.get(here) in (None, environment.get(size)) for here, size in _LOCAL)
+def on_one_machine(environment: Mapping[str, str], unsaid: bool = True) -> bool:
+    """Return whether all ranks of this job are on this machine; `unsaid` if the launcher does not say."""
+    if sizes := [(environment[here], environment.get(size)) for here, size in _LOCAL if here in environment]:
+        return all(here == size for here, size in sizes)
+    return environment.get("SLURM_STEP_NUM_NODES", "1" if unsaid else "") == "1"
 
 
 def survives_deaths(environment: Mapping[str, str]) -> bool:
@@ -140,7 +143,7 @@ def command(workers: int, arguments: Sequence[str]) -> tuple[list[str], dict[str
         environment.setdefault("PRTE_MCA_hwloc_default_binding_policy", "none")
         environment.setdefault("OMPI_MCA_hwloc_base_binding_policy", "none")
         environment.setdefault("OMPI_MCA_mpi_yield_when_idle", "true")
-    environment.setdefault("OMPI_MCA_btl", "^ofi")  # not used on one machine; its shutdown takes 1 s
+    environment.setdefault(network.BTL, network.WITHOUT_OFI)
     environment.setdefault("PYTHONUNBUFFERED", "1")
     name = environment.get(LAUNCHER) or "mpirun"
     if name not in ("mpirun", "srun") and not os.access(os.path.abspath(name), os.X_OK):
@@ -149,6 +152,7 @@ def command(workers: int, arguments: Sequence[str]) -> tuple[list[str], dict[str
         start = [*SRUN, "-n", str(ranks)]
     else:
         mpirun = find_mpirun() if name == "mpirun" else name
+        network.restrict_launcher(environment, network.is_local(environment, mpirun))
         if name != "mpirun" and (library := library_beside(Path(name))):
             environment.setdefault("MPI4PY_LIBMPI", str(library))
         options = survival_options(mpirun, environment)

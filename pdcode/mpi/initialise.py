@@ -1,11 +1,12 @@
 """MPI_Init and MPI_Finalize without Python's lock: threads run while a rank waits for others in them."""
 
 import ctypes
+import os
 
 import mpi4py
 
-from ..launch import exits, siblings, supervised
-from ..launch.launcher import library_path
+from ..launch import exits, network, siblings, supervised
+from ..launch.launcher import launched_rank, library_path, on_one_machine
 from ..util.errors import Failure, shorten
 from ..util.packages import pip_install
 
@@ -20,6 +21,8 @@ except (ImportError, RuntimeError) as error:
     ) from None
 
 if not MPI.Is_initialized():
+    if on_one_machine(os.environ, unsaid=launched_rank(os.environ) is None):
+        network.restrict_rank(os.environ)
     if path := library_path():
         library, provided = ctypes.CDLL(str(path)), ctypes.c_int()
         if supervised.is_attached():

@@ -41,10 +41,16 @@ def shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_all_that_was_found_is_named(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     out = examined(capsys, 0)
-    for words in ("Python 3.", "kernels ", "BLAS numpy ", "HDF5 ", "MPI library ", " matches: 2 ranks met "):
+    found = "Python 3.", "kernels ", "BLAS numpy ", "HDF5 ", "MPI library ", " matches: 2 ranks met "
+    for words in (*found, "network no other machine can connect "):
         assert words in out
     assert out.endswith("a run would work")
     assert not list(tmp_path.iterdir())
+
+
+def test_what_other_machines_reach_is_listed(capsys, monkeypatch):
+    monkeypatch.setenv("OMPI_MCA_btl", "self,tcp")
+    assert "! network a job here listens on 0.0.0.0:" in examined(capsys, 0)
 
 
 def test_a_launcher_of_another_mpi(capsys, tmp_path, monkeypatch):

@@ -1,0 +1,107 @@
+"""Jobs on one machine, and strangers: nothing listens beyond it, and nobody else's connection stops a run."""
+
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+from shell import environment
+from sockets import Strangers, watch
+
+from pdcode import Trace
+from pdcode.launch import launcher, network
+from pdcode.util.errors import InputError
+
+UPDATES = "stop={updates=4000, seconds=100.0}"
+SENT = {"silence": (b"", 1), "byte": (b"O", 1), "garbage": (os.urandom(20_000), 1), "many": (b"", 100)}
+
+
+def test_on_one_machine_nothing_listens_beyond_it(start):
+    """At the start, in mid-run and at the end; the ranks do not listen at all."""
+    job = start(UPDATES, options=("-n", "3"))
+    seen = watch(job)
+    out, err = job.communicate()
+    assert (job.returncode, err) == (0, ""), out
+    assert {each.address for each in seen} in ({"127.0.0.1"}, {"127.0.0.1", "::1"})
+    assert not {each.program for each in seen} & {"python", "pdcode: init", "pdcode: done"}
+
+
+@pytest.mark.parametrize("way", SENT)
+def test_strangers_do_not_stop_a_run(way, start, trace_path):
+    """They connect to all that listens, from the start of the job to its end, and stay."""
+    strangers = Strangers(*SENT[way])
+    try:
+        job = start(UPDATES, options=("-n", "3"))
+        assert watch(job, strangers.visit)
+        out, err = job.communicate()
+    finally:
+        strangers.leave()
+    assert (job.returncode, err) == (0, ""), out
+    assert len(Trace(trace_path).updates["t_ns"]) == 4000
+
+
+def test_ranks_get_what_the_user_preloads_and_nothing_else(monkeypatch):
+    monkeypatch.setenv("LD_PRELOAD", "libm.so.6")
+    command, variables = launcher.command(1, [])
+    assert variables["LD_PRELOAD"] == f"{network.LIBRARY}:libm.so.6"
+    words = [*command[: command.index(sys.executable)], sys.executable, "-c"]
+    show = "import os; print(os.environ.get('LD_PRELOAD'), flush=True)"
+    for preloaded, expected in (("libm.so.6", "libm.so.6"), (None, "None")):
+        own = f"{network.LIBRARY}:{preloaded}" if preloaded else f"{network.LIBRARY}"
+        done = subprocess.run(
+            [*words, show], env=environment() | variables | {"LD_PRELOAD": own},
+            capture_output=True, text=True, timeout=100, check=True,
+        )  # fmt: skip
+        assert done.stdout.split() == [expected] * 2
+
+
+HOST = socket.gethostname().split(".")[0]
+SINGLE = {"SLURM_JOB_NODELIST": HOST, "SLURMD_NODENAME": HOST}
+
+
+@pytest.mark.parametrize(
+    ("variables", "local"),
+    [
+        ({}, True),
+        (SINGLE, True),
+        (SINGLE | {"SLURM_JOB_NODELIST": "n[1-2]"}, False),
+        ({"SLURM_JOB_NODELIST": HOST}, False),  # of salloc, which runs elsewhere
+        ({"PBS_NODEFILE": "/var/nodes"}, False),
+        ({"PRTE_MCA_prte_default_hostfile": "hosts"}, False),
+        ({"HYDRA_HOST_FILE": "hosts"}, False),
+        ({"PDCODE_INTERFACE": "eth0"}, False),
+        ({"PBS_NODEFILE": "/var/nodes", "PDCODE_INTERFACE": "lo"}, True),
+    ],
+)
+def test_what_names_other_machines_is_seen(variables, local):
+    assert network.is_local(variables, launcher.find_mpirun()) == local
+
+
+def test_a_host_file_of_the_installation_is_seen(tmp_path):
+    for folder in ("bin", "etc"):
+        (tmp_path / folder).mkdir()
+    hosts = tmp_path / "etc" / "prte-default-hostfile"
+    hosts.write_text("# none\n")
+    assert network.is_local({}, str(tmp_path / "bin" / "mpirun"))
+    hosts.write_text("# two\nn1 slots=4\n")
+    assert not network.is_local({}, str(tmp_path / "bin" / "mpirun"))
+
+
+def test_the_interface_between_hosts_is_passed_on(monkeypatch):
+    monkeypatch.setenv(network.INTERFACE, "10.0.0.0/8")
+    monkeypatch.delenv("LD_PRELOAD", raising=False)
+    _, variables = launcher.command(2, [])
+    assert "LD_PRELOAD" not in variables
+    assert variables["PRTE_MCA_prte_if_include"] == variables["OMPI_MCA_btl_tcp_if_include"] == "10.0.0.0/8"
+    monkeypatch.setenv(network.INTERFACE, "eth99")
+    with pytest.raises(InputError, match=r"PDCODE_INTERFACE: 'eth99': expected one of lo.*, or a network"):
+        launcher.command(2, [])
+
+
+def test_transports_that_the_user_chooses_are_left():
+    chosen = {network.BTL: "tcp,self", "UCX_TLS": "tcp,self"}
+    assert network.restrict_rank(own := dict(chosen)) is None
+    assert own == chosen
+    network.restrict_rank(own := {network.BTL: network.WITHOUT_OFI})
+    assert own[network.BTL] == network.SHARED
