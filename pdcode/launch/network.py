@@ -11,8 +11,8 @@ import socket
 import sys
 import sysconfig
 import tempfile
-from collections.abc import Collection, Mapping, MutableMapping
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, MutableMapping
+from contextlib import contextmanager, suppress
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import NamedTuple
@@ -101,18 +101,31 @@ def _check(interface: str) -> None:
         )
 
 
-def restrict_rank(environment: MutableMapping[str, str]) -> None:
-    """Have MPI in this rank use shared memory alone, as all ranks are on this machine; before MPI_Init.
+@contextmanager
+def restricted_rank(environment: MutableMapping[str, str]) -> Iterator[None]:
+    """Have MPI_Init, called within, use shared memory alone, as all ranks are on this machine.
 
-    What the user has chosen is left.
+    What the user has chosen is left. Afterwards the variables are as before: what this process starts may
+    have ranks on other machines.
     """
+    chosen = {}
     if environment.get(BTL, WITHOUT_OFI) == WITHOUT_OFI:
-        environment[BTL] = SHARED
+        chosen[BTL] = SHARED
         if not _has_room(SEGMENTS):
-            environment.setdefault("OMPI_MCA_btl_sm_backing_directory", tempfile.gettempdir())
-    environment.setdefault("UCX_TLS", "self,sm")
+            chosen["OMPI_MCA_btl_sm_backing_directory"] = tempfile.gettempdir()
+    chosen["UCX_TLS"] = "self,sm"
     if "MPI_LOCALNRANKS" in environment:  # of MPICH
-        environment.setdefault("FI_PROVIDER", "shm")
+        chosen["FI_PROVIDER"] = "shm"
+    before = {name: environment.get(name) for name in chosen}
+    environment.update((name, value) for name, value in chosen.items() if name == BTL or before[name] is None)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                environment.pop(name, None)
+            else:
+                environment[name] = value
 
 
 def _has_room(folder: Path) -> bool:

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+from contextlib import nullcontext
 
 import mpi4py
 
@@ -21,16 +22,16 @@ except (ImportError, RuntimeError) as error:
     ) from None
 
 if not MPI.Is_initialized():
-    if on_one_machine(os.environ, unsaid=launched_rank(os.environ) is None):
-        network.restrict_rank(os.environ)
-    if path := library_path():
-        library, provided = ctypes.CDLL(str(path)), ctypes.c_int()
-        if supervised.is_attached():
-            siblings.mpi_starts()
-        with supervised.through_launcher():
-            library.MPI_Init_thread(None, None, MPI.THREAD_MULTIPLE, ctypes.byref(provided))
-        for comm in (MPI.COMM_WORLD, MPI.COMM_SELF):
-            comm.Set_errhandler(MPI.ERRORS_RETURN)  # as exceptions
-        exits.at_end.append(lambda: MPI.Is_finalized() or library.MPI_Finalize())
-    else:
-        MPI.Init_thread()
+    alone = on_one_machine(os.environ, unsaid=launched_rank(os.environ) is None)
+    with network.restricted_rank(os.environ) if alone else nullcontext():
+        if path := library_path():
+            library, provided = ctypes.CDLL(str(path)), ctypes.c_int()
+            if supervised.is_attached():
+                siblings.mpi_starts()
+            with supervised.through_launcher():
+                library.MPI_Init_thread(None, None, MPI.THREAD_MULTIPLE, ctypes.byref(provided))
+            for comm in (MPI.COMM_WORLD, MPI.COMM_SELF):
+                comm.Set_errhandler(MPI.ERRORS_RETURN)  # as exceptions
+            exits.at_end.append(lambda: MPI.Is_finalized() or library.MPI_Finalize())
+        else:
+            MPI.Init_thread()

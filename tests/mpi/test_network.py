@@ -101,7 +101,20 @@ def test_the_interface_between_hosts_is_passed_on(monkeypatch):
 
 def test_transports_that_the_user_chooses_are_left():
     chosen = {network.BTL: "tcp,self", "UCX_TLS": "tcp,self"}
-    assert network.restrict_rank(own := dict(chosen)) is None
-    assert own == chosen
-    network.restrict_rank(own := {network.BTL: network.WITHOUT_OFI})
-    assert own[network.BTL] == network.SHARED
+    own = dict(chosen)
+    with network.restricted_rank(own):
+        assert own == chosen
+    own = {network.BTL: network.WITHOUT_OFI}
+    with network.restricted_rank(own):
+        assert own[network.BTL] == network.SHARED
+    assert own == {network.BTL: network.WITHOUT_OFI}
+
+
+def test_what_a_process_starts_may_be_on_other_machines():
+    """MPI in this process uses shared memory alone; an mpirun that it starts is not told to."""
+    script = "import os; before = dict(os.environ); import pdcode.mpi.initialise;"
+    changed = "print({name for name in os.environ if os.environ[name] != before.get(name)})"
+    out = subprocess.check_output(
+        [sys.executable, "-c", script + changed], env=environment(), text=True, timeout=100
+    )
+    assert out == "set()\n"
