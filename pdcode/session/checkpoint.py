@@ -14,6 +14,7 @@ import os
 import shutil
 import threading
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -284,8 +285,12 @@ def move_aside(trace: Path) -> None:
 
 
 def remove(folder: Path) -> None:
-    """Remove the checkpoints of a finished run."""
-    shutil.rmtree(folder, ignore_errors=True)
+    """Remove the checkpoints of a finished run, of which late workers may still write parts."""
+    removed = folder.with_name(f"{folder.name}.removed")
+    shutil.rmtree(removed, ignore_errors=True)
+    with suppress(OSError):
+        os.replace(folder, removed)
+        shutil.rmtree(removed, ignore_errors=True)
 
 
 def is_finished(trace: str | Path) -> bool:

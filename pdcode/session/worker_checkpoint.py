@@ -36,18 +36,27 @@ class WorkerCheckpoint:
     def __init__(self, folder: str, run: str, worker: int) -> None:
         self._path, self._run, self._worker = worker_file(Path(folder), worker), run, worker
         self._problem = ""  # why the last part could not be written
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            self._say(error)
 
     def write(self, stateful: object, task: int) -> None:
         """Write the state of objects before a task."""
         memory = WorkerFile(self._run, self._worker, task, state_of(stateful))
         try:
-            self._path.parent.mkdir(parents=True, exist_ok=True)
             checked.write(self._path, memory)
             self._problem = ""
-        except OSError as error:  # the run continues, as without rank 0's part
-            if self._problem != (problem := reason(error)):
-                print_line(f"{self._path}: no checkpoint was written: {problem}")
-            self._problem = problem
+        except FileNotFoundError:
+            pass  # the run has ended, and rank 0 has removed the folder
+        except OSError as error:
+            self._say(error)
+
+    def _say(self, error: OSError) -> None:
+        """Say once why no part is written: the run continues, as without rank 0's part."""
+        if self._problem != (problem := reason(error)):
+            print_line(f"{self._path}: no checkpoint was written: {problem}")
+        self._problem = problem
 
     def find(self, task: int) -> WorkerFile | None:
         """Read the file that was written before a task; None if there is none."""

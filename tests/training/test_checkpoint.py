@@ -66,6 +66,15 @@ def test_a_worker_that_cannot_write_its_part_goes_on(tmp_path, monkeypatch, caps
     assert parts.find(3) is not None
 
 
+def test_a_late_worker_does_not_bring_removed_checkpoints_back(tmp_path, capsys):
+    parts = WorkerCheckpoint(str(folder := tmp_path / "t.h5.checkpoint"), "run", 1)
+    parts.write({}, 3)
+    assert parts.find(3) is not None
+    checkpoint.remove(folder)
+    parts.write({}, 4)
+    assert (list(tmp_path.iterdir()), capsys.readouterr().out) == ([], "")
+
+
 def test_plugins_are_those_of_the_user_alone(config: Config, tmp_path: Path) -> None:
     """The resolved configuration of a checkpoint is not compared with the user's."""
     path = Path(shutil.copytree(checkpoint.folder_of(config.trace.path), tmp_path / "t.h5.checkpoint"))
