@@ -261,6 +261,7 @@ class MPIFleet(Ranks, Fleet):
 
     def events(self, timeout_ns: int, wake_ns: int | None = None) -> Sequence[Event]:
         sizes: dict[int, int] | None = None
+        self._comm.turns += 1
         if self._vacancies and self.joining:
             due_ns = min(self._vacancies.values())
             wake_ns = due_ns if wake_ns is None else min(wake_ns, due_ns)

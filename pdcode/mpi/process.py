@@ -48,6 +48,7 @@ class Group(MPI.Intracomm):
         self.polls = 20 if oversubscribed(self) else 200_000  # before a rank that waits sleeps
         self.buffers: list[object] = []  # owners of those that MPI may write to until the end of the job
         self.checkpoint: Path | None = None  # where the newest one is, if any is taken
+        self.turns = 0  # of loops that wait; a process in which it does not grow stands still
         self.Set_errhandler(MPI.ERRORS_RETURN)  # as exceptions
 
     @cached_property
@@ -81,13 +82,15 @@ class Poller:
 
     def wait(self, poll: Callable[[], Any], timeout_ns: int | None = None) -> Any:
         """Poll until the result is true or the timeout has passed; return the last result."""
-        poll = self._comm.with_failure_check(poll)
+        comm, poll = self._comm, self._comm.with_failure_check(poll)
         until = None if timeout_ns is None else clocks.now_ns() + timeout_ns
-        for count in range(self._comm.polls):
+        comm.turns += 1
+        for count in range(comm.polls):
             if (result := poll()) or (until and count % 64 == 63 and clocks.now_ns() >= until):
                 return result
         pause_s = 20e-6
         while not (result := poll()) and (until is None or clocks.now_ns() < until):
+            comm.turns += 1
             time.sleep(pause_s)
             pause_s = min(1.5 * pause_s, self.longest_s)
         return result

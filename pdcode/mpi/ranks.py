@@ -37,6 +37,7 @@ from . import pace
 from .fleet import MPIFleet, Ranks
 from .link import Entry, MPILink
 from .process import SAVED, Group
+from .watchdog import Watchdog
 
 Place = tuple[str, str, int]  # of a worker's part of a checkpoint: folder, run and task, see `memory_places`
 
@@ -119,7 +120,8 @@ class Coordination:
             if self.takes_checkpoints:
                 writer = CheckpointWriter(trace.path, self.identity, self.given, config, print_line)
                 descent.checkpoints, self.comm.checkpoint = writer, coordinator_file(writer.folder)
-            descent.run()
+            with Watchdog(self.comm):
+                descent.run()
             if descent.next_components is None:
                 close_trace(trace, descent)
                 if descent.descent:

@@ -6,14 +6,18 @@ import subprocess
 import sys
 
 import pytest
+from grids import with_system
+from outcomes import assert_replays, faults_of
 from shell import environment
-from sockets import Strangers, watch
+from sockets import Strangers, listening, watch
+from test_faults import ranks_of
+from test_resume import ENDLESS, wait_for_checkpoint
 
 from pdcode import Trace
 from pdcode.launch import launcher, network
 from pdcode.util.errors import InputError
 
-UPDATES = "stop={updates=4000, seconds=100.0}"
+UPDATES = "stop={updates=1500, seconds=100.0}"
 SENT = {"silence": (b"", 1), "byte": (b"O", 1), "garbage": (os.urandom(20_000), 1), "many": (b"", 100)}
 
 
@@ -27,7 +31,7 @@ def test_on_one_machine_nothing_listens_beyond_it(start):
     assert not {each.program for each in seen} & {"python", "pdcode: init", "pdcode: done"}
 
 
-@pytest.mark.parametrize("way", SENT)
+@pytest.mark.parametrize("way", with_system("byte", "many", system=["silence", "garbage"]))
 def test_strangers_do_not_stop_a_run(way, start, trace_path):
     """They connect to all that listens, from the start of the job to its end, and stay."""
     strangers = Strangers(*SENT[way])
@@ -38,7 +42,7 @@ def test_strangers_do_not_stop_a_run(way, start, trace_path):
     finally:
         strangers.leave()
     assert (job.returncode, err) == (0, ""), out
-    assert len(Trace(trace_path).updates["t_ns"]) == 4000
+    assert len(Trace(trace_path).updates["t_ns"]) == 1500
 
 
 def test_ranks_get_what_the_user_preloads_and_nothing_else(monkeypatch):
@@ -118,3 +122,42 @@ def test_what_a_process_starts_may_be_on_other_machines():
         [sys.executable, "-c", script + changed], env=environment(), text=True, timeout=100
     )
     assert out == "set()\n"
+
+
+TCP = {network.BTL: "tcp,self"}
+BOUND = """
+from pdcode.mpi import watchdog
+
+watchdog.STILL_S, watchdog.BOUND_S = 2.0, {bound_s}
+"""
+STILL = ": a call of MPI does not return; replies wait\n"
+
+
+@pytest.mark.parametrize("bound_s", with_system(4.0, system=[100.0]))
+def test_a_connection_that_holds_mpi_is_said_and_rank_0_ends_at_the_bound(bound_s, start, trace_path, capsys):
+    """Ranks that use TCP, and a stranger that sends rank 0 one byte of the greeting."""
+    (file := trace_path.with_name("bound.py")).write_text(BOUND.format(bound_s=bound_s))
+    ends = "stop.seconds=12.0", f"plugins=['{file}']"
+    process = start(*ENDLESS, *ends, options=("-n", "2"), **TCP)
+    wait_for_checkpoint(process, trace_path)
+    stranger, ranks = Strangers(b"O"), ranks_of(trace_path)
+    try:
+        for line in process.stdout:
+            if line.endswith(STILL):
+                break
+            stranger.visit(listening(ranks[0]))
+        assert line.endswith(STILL)
+        if bound_s == 100.0:
+            stranger.leave()
+        _, err = process.communicate(timeout=60)
+    finally:
+        stranger.leave()
+    assert process.returncode == 0, err
+    ended = "restarted" in faults_of(Trace(trace_path))
+    if bound_s == 100.0:
+        assert (err, ended) == ("", False)
+    else:
+        assert "pdcode: rank 0: a call of MPI has not returned for 4 s; rank 0 ends\n" in err
+        assert "; the job goes on from its checkpoint " in err
+        assert ended
+    assert_replays(trace_path, capsys)

@@ -42,9 +42,10 @@ def family(pid: int) -> list[int]:
     """Process ids of a process and of all that descend from it."""
     found = [pid]
     for each in found:
-        for path in Path(f"/proc/{each}/task").glob("*/children"):
-            with suppress(OSError):
-                found += map(int, path.read_text().split())
+        with suppress(OSError):
+            for task in os.listdir(f"/proc/{each}/task"):
+                with suppress(OSError):
+                    found += map(int, Path(f"/proc/{each}/task/{task}/children").read_text().split())
     return found
 
 
