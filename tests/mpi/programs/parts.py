@@ -157,7 +157,7 @@ def buffers_of_an_ended_run() -> None:
     """MPI may write to a buffer after the wait for it has ended."""
 
     class Comm:
-        rank, polls = 1, 1
+        rank, polls, turns = 1, 1, 0
 
         def __init__(self) -> None:
             self.buffers, self.posted = [], []
