@@ -35,9 +35,10 @@ flush_s = 0.1
 """
 PLUGIN = """
 from pdcode.schemes.lwpd import LWPD
-from pdcode.choice import preset
+from pdcode.choice import preset, review
 
 preset.HELD = float("-inf")  # begin with what waits for as few as possible
+review.EVEN = review.LATE = 1e6  # on a busy machine, too, the change comes before the slow worker
 
 
 class Patient(LWPD):
